@@ -1,0 +1,1 @@
+"""Graph in, bigger graph out: reverse mode, batching."""

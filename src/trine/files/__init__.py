@@ -1,0 +1,1 @@
+"""The `.trine` file, weights, and atomic writes."""

@@ -1,0 +1,80 @@
+"""Compositions of operations: activations, losses, normalisation, attention. Each is written once, for any value."""
+
+from trine.functional.activations import (
+    elu,
+    exponential,
+    gelu,
+    hard_sigmoid,
+    hard_silu,
+    leaky_relu,
+    linear,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    swish,
+)
+from trine.functional.attention import attention, attention_weights
+from trine.functional.dropout import dropout
+from trine.functional.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    sparse_categorical_crossentropy,
+)
+from trine.functional.normalisation import batch_norm, layer_norm, moments
+from trine.ops.convolution import conv_transpose, convolution
+from trine.ops.elementwise import tanh
+from trine.ops.window import average_pool, global_average_pool, global_max_pool, max_pool
+
+__all__ = [
+    "attention",
+    "attention_weights",
+    "average_pool",
+    "batch_norm",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "conv_transpose",
+    "convolution",
+    "dropout",
+    "elu",
+    "exponential",
+    "gelu",
+    "global_average_pool",
+    "global_max_pool",
+    "hard_sigmoid",
+    "hard_silu",
+    "huber",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "max_pool",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "mish",
+    "moments",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_categorical_crossentropy",
+    "swish",
+    "tanh",
+]

@@ -1,0 +1,1 @@
+"""What flows between the stages: graphs, their printer and their verifier."""

@@ -1,0 +1,200 @@
+"""Guards: what must still be the same for the replay of a recording to mean what its Python means.
+
+They hold what they compare with, so that an object that died cannot be taken for a new one at its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any, Final, NamedTuple
+
+from trine.errors import ROOT
+from trine.tensor.recording import Recording, StepCapture
+
+ELEMENTS_WATCHED: Final = 100  # a longer list counts by identity and length only: data sets live in lists
+_UNSET: Final = object()
+
+
+class Guard(NamedTuple):
+    """Something that must hold.
+
+    Attributes:
+        broken: what happened if it does not, as text.
+        holds: whether it does now.
+        state: whether it is about tensors, which a step may change without becoming another step.
+    """
+
+    broken: str
+    holds: Callable[[], bool]
+    state: bool = False
+
+
+def guards(function: Callable[..., Any], recording: Recording) -> list[Guard]:
+    """The guards of a recording: modules that it called, tensors that it read, variables that its functions read."""
+    capture = recording.capture
+    modules = [module for module, _ in capture.called_modules.values()]
+    found: list[Guard] = []
+    for module in modules:
+        found.append(Guard(f"{type(module).__name__} was changed", partial(_version_is, module, module.version)))
+        for label, value in vars(module).items():
+            found.extend(_container(f"{type(module).__name__}.{label}", value))
+    found.extend(_tensors(capture))
+    seen: set[int] = set()
+    functions: list[Any] = [function, *capture.functions, *(type(module).forward for module in modules)]
+    while functions:
+        plain = _plain(functions.pop())
+        if plain is not None and id(plain) not in seen:
+            seen.add(id(plain))
+            functions.extend(_variables(plain, found))
+    return found
+
+
+def first_broken(found: list[Guard]) -> Guard | None:
+    """The first guard that does not hold; None if all do."""
+    for guard in found:
+        if not guard.holds():
+            return guard
+    return None
+
+
+def _version_is(module: Any, version: int) -> bool:
+    return bool(module.version == version)
+
+
+# -- Tensors -----------------------------------------------------------------------------------------------------------
+
+
+def _tensors(capture: StepCapture) -> Iterator[Guard]:
+    for source in capture.sources.values():
+        handle = source.handle
+        if handle is None:
+            continue
+        yield Guard("requires_grad of a tensor was changed", partial(_requires_is, handle, handle._requires), True)
+        yield Guard("the type of a tensor was changed", partial(_type_is, handle, handle.type), True)
+        if source.kind == "grad":
+            yield Guard("a gradient was taken away", partial(_has_gradient, handle, True), True)
+    for handle in capture.absent.values():
+        yield Guard("a gradient is there that was not", partial(_has_gradient, handle, False), True)
+    for one, other in capture.aliases:
+        yield Guard("two tensors no longer hold one value", partial(_same_node, one, other), True)
+
+
+def _requires_is(handle: Any, wanted: bool) -> bool:
+    return bool(handle._requires == wanted)
+
+
+def _type_is(handle: Any, kind: Any) -> bool:
+    return bool(handle.node.type == kind)
+
+
+def _has_gradient(handle: Any, wanted: bool) -> bool:
+    return (handle._grad is not None) == wanted
+
+
+def _same_node(one: Any, other: Any) -> bool:
+    return one.node is other.node
+
+
+# -- Variables ---------------------------------------------------------------------------------------------------------
+
+
+def _plain(function: Any) -> FunctionType | None:
+    """The user's function behind a method, a partial, or what a transform made of it; None if there is none."""
+    while not isinstance(function, FunctionType) or function.__code__.co_filename.startswith(ROOT):
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif "__wrapped__" in getattr(function, "__dict__", ()):
+            function = function.__wrapped__
+        else:
+            return None
+    return function
+
+
+def _variables(function: FunctionType, found: list[Guard]) -> list[Any]:
+    """Add guards of the cells, globals and defaults that a function reads; return their values."""
+    name = function.__qualname__
+    values: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for value in values:
+        found.extend(_container(f"a default of {name}", value))
+    keywords = dict(function.__kwdefaults__ or {})
+    same = partial(_defaults_are, function, function.__defaults__, keywords)
+    found.append(Guard(f"the defaults of {name} were changed", same))
+    found.append(Guard(f"the code of {name} was changed", partial(_code_is, function, function.__code__)))
+    for label, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        value = _content(cell)
+        values.append(value)
+        found.append(Guard(f"the variable {label} of {name} was re-bound", partial(_cell_is, cell, value)))
+        found.extend(_container(label, value))
+    names = function.__globals__
+    for label in _global_names(function.__code__):
+        if label in names:
+            value = names[label]
+            values.append(value)
+            found.append(Guard(f"the global {label} was re-bound", partial(_global_is, names, label, value)))
+            found.extend(_container(label, value))
+    return values
+
+
+def _global_names(code: CodeType) -> list[str]:
+    """The names that a code object, and those nested in it, mention: globals, and attributes of the same name."""
+    names = list(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.extend(_global_names(constant))
+    return list(dict.fromkeys(names))
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return _UNSET
+
+
+def _cell_is(cell: CellType, value: Any) -> bool:
+    return _content(cell) is value
+
+
+def _global_is(names: dict[str, Any], label: str, value: Any) -> bool:
+    return names.get(label, _UNSET) is value
+
+
+def _defaults_are(function: FunctionType, defaults: Any, keywords: dict[str, Any]) -> bool:
+    now = function.__kwdefaults__ or {}
+    return function.__defaults__ is defaults and now.keys() == keywords.keys() and all(
+        now[k] is v for k, v in keywords.items())  # fmt: skip
+
+
+def _code_is(function: FunctionType, code: CodeType) -> bool:
+    return function.__code__ is code
+
+
+def _container(label: str, value: Any) -> Iterator[Guard]:
+    """Lists and dicts count by identity and length; short ones by what they hold, too."""
+    if not isinstance(value, list | dict) or label.startswith("__"):
+        return
+    if len(value) > ELEMENTS_WATCHED:
+        yield Guard(f"the length of {label} was changed", partial(_length_is, value, len(value)))
+    else:
+        yield Guard(f"the length or an element of {label} was changed", partial(_elements_are, value, _elements(value)))
+
+
+def _elements(value: Any) -> list[Any]:
+    return [*value, *value.values()] if isinstance(value, dict) else list(value)
+
+
+def _length_is(value: Any, length: int) -> bool:
+    return len(value) == length
+
+
+def _elements_are(value: Any, elements: list[Any]) -> bool:
+    now = _elements(value)
+    return len(now) == len(elements) and all(map(_is, now, elements))
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
