@@ -34,7 +34,8 @@ def convert(x: Array, to: DType) -> Array:
 def _saturated(x: Array, to: DType) -> Array:
     limits = np.iinfo(to.numpy)
     inside = (x >= float(limits.min)) & (x < float(limits.max) + 1.0)
-    edge = np.where(x > 0, limits.max, np.where(x < 0, limits.min, 0)).astype(to.numpy)
+    low, zero, high = (np.asarray(n, to.numpy) for n in (limits.min, 0, limits.max))
+    edge = np.where(x > 0, high, np.where(x < 0, low, zero))
     return np.where(inside, np.where(inside, x, 0).astype(to.numpy), edge)
 
 

@@ -81,7 +81,12 @@ def operand(value: V | Scalar, like: Value, where: str = "operand") -> V:
 def binary(op: Op, x1: V | Scalar, x2: V | Scalar) -> V:
     """Record a two-argument operation, at least one of whose arguments is a tensor."""
     if isinstance(x1, Value):
-        return apply(op, x1, x2 if isinstance(x2, Value) else operand(x2, x1, op.name))
+        if isinstance(x2, Value):
+            return apply(op, x1, x2)
+        if type(x2) in _SCALARS:  # a node will do beside a handle, and is cheaper
+            number = literal(x2, dtypes.weak(x2, x1.node.type.dtype))
+            return apply(op, x1, number)  # type: ignore[return-value]  # the class of the first argument
+        return apply(op, x1, operand(x2, x1, op.name))
     if not isinstance(x2, Value):
         raise DTypeError(op.name, "neither argument is a tensor", got=f"{x1!r:.40}, {x2!r:.40}",
                          fix="trine.asarray(...) makes a tensor").locate(Site(*user_site()))  # fmt: skip

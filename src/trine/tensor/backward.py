@@ -55,9 +55,11 @@ def _history(node: Node) -> list[Node]:
     if not node.flags & TRACKED:
         if node.flags & CONSUMED:
             raise _used_up(node)
-        raise GradientError("backward", "no leaf that wants a gradient is part of this value", got=f"{node.op.name} -> "
-                            f"{node.type}", fix="trine.asarray(..., requires_grad=True), and no no_grad() around it"
-                            ).locate(Site(*user_site()))  # fmt: skip
+        rule = "no leaf that wants a gradient is part of this value"
+        fix = "trine.asarray(..., requires_grad=True), and no no_grad() around it"
+        if not node.dtype.is_float:
+            rule, fix = f"{node.dtype.name} carries no gradient", "start from a float, such as the loss"
+        raise GradientError("backward", rule, got=f"{node.op.name} -> {node.type}", fix=fix).locate(Site(*user_site()))
     found = reach([node], lambda n: type(n) is Leaf or not n.flags & TRACKED)
     capture = CURRENT.get().capture
     for inner in found:

@@ -137,7 +137,15 @@ class Tensor(Value):
         return (1, 0)
 
     def __bool__(self) -> bool:
-        """The value of a tensor with one element."""
+        """The value of a tensor with one element.
+
+        Raises:
+            ShapeError: it has another number of elements.
+        """
+        if self.size != 1:
+            raise ShapeError("bool", f"the truth of {self.size} elements is not one value", got=str(self.type),
+                             fix="(x > 0).all() or (x > 0).any(); & and | in place of `and` and `or`").locate(
+                Site(*user_site()))  # fmt: skip
         return bool(self.item())
 
     def __int__(self) -> int:
