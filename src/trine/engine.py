@@ -195,7 +195,8 @@ class Engine:
             except TrineError:
                 for node in held:
                     self._compute_or_poison(node)
-            self._prune()
+            while RECORDER.pending:  # without a value: history that is recomputed when a gradient wants it
+                RECORDER.pending.pop().flags &= ~PENDING
             self.roots = [root for root in self.roots if (loss := root()) is not None and loss.buffer is None]
 
     def _compute_or_poison(self, node: Node) -> None:

@@ -576,3 +576,20 @@ def test_a_flipped_byte_anywhere_in_the_header_is_refused_or_still_a_model(model
         except FileFormatError:
             continue
         assert isinstance(model, nn.Module)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_traced_graph_is_saved_and_comes_back_as_a_model(tmp_path: Path, dtype: str) -> None:
+    weights = trine.asarray(np.arange(12.0).reshape(3, 4), dtype=dtype)
+    graph = trine.trace(
+        lambda x: {"y": trine.sin(x @ weights), "n": x.shape[0] + x * 0}, trine.spec(("batch", 3), dtype)
+    )
+    path = tmp_path / "graph.trine"
+    trine.save(graph, path)
+    loaded = trine.load(path)
+    for n in (0, 1, 5):
+        x = np.linspace(-1, 1, 3 * n).reshape(n, 3).astype(dtype)
+        want, found = graph.run(x), loaded(x)
+        assert found["y"].dtype is trine.dtypes.dtype(dtype)
+        for name in ("y", "n"):
+            assert np.array_equal(found[name].numpy(), want[name].numpy())

@@ -20,7 +20,7 @@ from trine.ops.base import user_site
 from trine.shapes import Dim, Size
 from trine.tensor.random import streams
 from trine.tensor.tensor import Tensor, read, to_tensor
-from trine.tensor.trace import Spec
+from trine.tensor.trace import Spec, TracedGraph
 
 if TYPE_CHECKING:
     from trine.nn.module import Module
@@ -29,7 +29,7 @@ BATCH: Final = Dim.symbol("batch")
 _WEIGHTS_ONLY: Final = "trine.save_weights(path, model.state_dict()) keeps the weights without the graph"
 
 
-def save(model: Module, path: str | Path, inputs: Any = None) -> None:
+def save(model: Module | TracedGraph, path: str | Path, inputs: Any = None) -> None:
     """Write a model as a `.trine` file that `trine.load` opens without the model's class, whole or not at all.
 
     The file holds the model's call as a graph, in inference and, where that differs, in training mode; after `fit` also
@@ -37,7 +37,8 @@ def save(model: Module, path: str | Path, inputs: Any = None) -> None:
     of the inputs is open: the graphs take any number of samples.
 
     Args:
-        model: a module that was called.
+        model: a module that was called, or what `trine.trace` returned: a graph, which `trine.load` gives back as a model
+            that predicts.
         path: the file; one that is there is replaced.
         inputs: the arguments of a call: `trine.spec`, a tensor or an array, whose type counts, or a container of them;
             several arguments in a tuple. After `fit`, the types of the last batch unless given. A number as the first
@@ -60,6 +61,9 @@ def save(model: Module, path: str | Path, inputs: Any = None) -> None:
         >>> bool((trine.load(path)(x) == y).all())
         True
     """
+    if isinstance(model, TracedGraph):
+        write_stored(path, _graph(model))
+        return
     call = _arguments(model, inputs)
     if inputs is not None and not all(module.built for module in model.modules()):
         model.build_for(*call)
@@ -115,6 +119,14 @@ def _config(model: Module) -> dict[str, Any]:
         "policy": [dtype.name for dtype in policy],
         "metrics": {name: config for name, metric in measured.items() if (config := _metric(metric)) is not None},
     }
+
+
+def _graph(traced: TracedGraph) -> Stored:
+    """A graph alone: its weights are constants."""
+    floats = [kind.dtype.name for kind in traced.inputs if kind.dtype.is_float]
+    only = Signature(traced.graph, traced.inputs_structure, traced.outputs_structure, {}, (), ())
+    config = {"class": "graph", "modules": {}, "policy": [(floats or ["float32"])[0]] * 2, "metrics": {}}
+    return Stored({"predict": only}, {}, config)
 
 
 def _metric(metric: Any) -> dict[str, Any] | None:
