@@ -37,8 +37,8 @@ def save(model: Module | TracedGraph, path: str | Path, inputs: Any = None) -> N
     of the inputs is open: the graphs take any number of samples.
 
     Args:
-        model: a module that was called, or what `trine.trace` returned: a graph, which `trine.load` gives back as a model
-            that predicts.
+        model: a module that was called, or the graph that `trine.trace` returned, which comes back as a model that
+            predicts.
         path: the file; one that is there is replaced.
         inputs: the arguments of a call: `trine.spec`, a tensor or an array, whose type counts, or a container of them;
             several arguments in a tuple. After `fit`, the types of the last batch unless given. A number as the first
