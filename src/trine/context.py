@@ -34,6 +34,9 @@ class Capture(Protocol):
     def read(self, handle: Any) -> None:
         """`handle`, made before the start, is an input of an operation."""
 
+    def asks(self, handle: Any) -> None:
+        """Whether `handle` wants gradients is asked."""
+
     def force(self) -> None:
         """A value is needed now."""
 

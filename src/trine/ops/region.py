@@ -47,6 +47,11 @@ class Watch:
         if self.outer is not None and node.serial < self.outer.start:
             self.outer.read(handle)
 
+    def asks(self, handle: Any) -> None:
+        """Whether a tensor wants gradients is asked: the capture around wants to know."""
+        if self.outer is not None:
+            self.outer.asks(handle)
+
     def read_grad(self, handle: Any) -> None:
         """A gradient from before was read: the business of the capture around."""
         if self.outer is not None:

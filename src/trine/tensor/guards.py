@@ -5,8 +5,12 @@ They hold what they compare with, so that an object that died cannot be taken fo
 
 from __future__ import annotations
 
+import os
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from inspect import getattr_static
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +18,9 @@ from trine.errors import ROOT
 from trine.tensor.recording import Recording, StepCapture
 
 ELEMENTS_WATCHED: Final = 100  # a longer list counts by identity and length only: data sets live in lists
+VALUES_WATCHED: Final = 10_000  # of a walk over what a function can reach
 _UNSET: Final = object()
+_LIBRARIES: Final = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")})
 
 
 class Guard(NamedTuple):
@@ -32,23 +38,93 @@ class Guard(NamedTuple):
 
 
 def guards(function: Callable[..., Any], recording: Recording) -> list[Guard]:
-    """The guards of a recording: modules that it called, tensors that it read, variables that its functions read."""
+    """The guards of a recording: modules, tensors, and the variables and objects that its functions may read."""
     capture = recording.capture
-    modules = [module for module, _ in capture.called_modules.values()]
-    found: list[Guard] = []
-    for module in modules:
-        found.append(Guard(f"{type(module).__name__} was changed", partial(_version_is, module, module.version)))
-        for label, value in vars(module).items():
-            found.extend(_container(f"{type(module).__name__}.{label}", value))
-    found.extend(_tensors(capture))
-    seen: set[int] = set()
-    functions: list[Any] = [function, *capture.functions, *(type(module).forward for module in modules)]
-    while functions:
-        plain = _plain(functions.pop())
-        if plain is not None and id(plain) not in seen:
-            seen.add(id(plain))
-            functions.extend(_variables(plain, found))
+    found = list(_tensors(capture))
+    scan = _Scan(found)
+    scan.all([function, *capture.functions, *(module for module, _ in capture.called_modules.values())])
     return found
+
+
+class _Scan:
+    """A walk over the values that a function can reach through variables, attributes and containers.
+
+    Attributes:
+        found: the guards so far.
+        names: every name that the functions mention: which attributes of objects matter.
+    """
+
+    def __init__(self, found: list[Guard]) -> None:
+        self.found = found
+        self.names: set[str] = set()
+        self._seen: dict[int, Any] = {}  # holds what it names, so that no identity is given out twice
+        self._objects: list[Any] = []
+
+    def all(self, values: list[Any]) -> None:
+        """Walk from these values, then guard the attributes that are mentioned."""
+        pending = list(values)
+        while pending and len(self._seen) < VALUES_WATCHED:
+            value = pending.pop()
+            if id(value) not in self._seen:
+                self._seen[id(value)] = value
+                pending.extend(self._reached(value))
+        for value in self._objects:
+            for name in sorted(self.names):
+                now = getattr_static(value, name, _UNSET)
+                if now is not _UNSET:
+                    text = f"the attribute {name} of a {type(value).__name__} was changed"
+                    self.found.append(Guard(text, partial(_attribute_is, value, name, now)))
+
+    def _reached(self, value: Any) -> list[Any]:
+        """Guard one value; what it leads to."""
+        if isinstance(value, MethodType):
+            return [value.__func__, value.__self__]
+        if isinstance(value, partial):
+            return [value.func, *value.args, *value.keywords.values()]
+        if isinstance(value, list | tuple | dict):
+            return _elements(value) if len(value) <= ELEMENTS_WATCHED else []
+        if hasattr(type(value), "named_modules"):  # a Module; this layer does not know the class
+            return self._module(value)
+        plain = _plain(value)
+        if plain is not None:
+            self.names.update(_global_names(plain.__code__))
+            return _variables(plain, self.found)
+        if _is_users(value if isinstance(value, type) else type(value)):
+            self._objects.append(value)
+            inside = [part for name, part in getattr(value, "__dict__", {}).items() if not name.startswith("__")]
+            for part in inside:
+                self.found.extend(_container("an attribute", part))
+            return [*inside, *_methods(type(value))]
+        return []
+
+    def _module(self, root: Any) -> list[Any]:
+        reached: list[Any] = []
+        for module in root.modules():
+            kind = type(module)
+            self.found.append(Guard(f"{kind.__name__} was changed", partial(_version_is, module, module.version)))
+            for label, value in vars(module).items():
+                self.found.extend(_container(f"{kind.__name__}.{label}", value))
+            reached.extend(value for label, value in vars(module).items() if not label.startswith("_"))
+            reached.extend(_methods(kind))
+        return reached
+
+
+def _methods(kind: type) -> list[Any]:
+    """The functions of a class that the user wrote."""
+    return [part for base in kind.__mro__ if _is_users(base) for part in vars(base).values() if _plain(part)]
+
+
+@cache
+def _is_users(kind: type) -> bool:
+    """Whether a class is of the user's program: neither Trine's, nor Python's, nor an installed library's."""
+    if kind.__module__ == "__main__":
+        return True
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is not None and not file.startswith((ROOT, *_LIBRARIES))
+
+
+def _attribute_is(value: Any, name: str, wanted: Any) -> bool:
+    return getattr_static(value, name, _UNSET) is wanted
 
 
 def first_broken(found: list[Guard]) -> Guard | None:
@@ -75,6 +151,8 @@ def _tensors(capture: StepCapture) -> Iterator[Guard]:
         yield Guard("the type of a tensor was changed", partial(_type_is, handle, handle.type), True)
         if source.kind == "grad":
             yield Guard("a gradient was taken away", partial(_has_gradient, handle, True), True)
+    for handle in capture.asked.values():
+        yield Guard("requires_grad of a tensor was changed", partial(_requires_is, handle, handle._requires), True)
     for handle in capture.absent.values():
         yield Guard("a gradient is there that was not", partial(_has_gradient, handle, False), True)
     for one, other in capture.aliases:
@@ -174,13 +252,18 @@ def _code_is(function: FunctionType, code: CodeType) -> bool:
 
 
 def _container(label: str, value: Any) -> Iterator[Guard]:
-    """Lists and dicts count by identity and length; short ones by what they hold, too."""
-    if not isinstance(value, list | dict) or label.startswith("__"):
+    """Lists and dicts count by identity and length; short ones by what they hold, too, containers in them included."""
+    if not isinstance(value, list | tuple | dict) or label.startswith("__"):
         return
     if len(value) > ELEMENTS_WATCHED:
-        yield Guard(f"the length of {label} was changed", partial(_length_is, value, len(value)))
-    else:
+        if not isinstance(value, tuple):
+            yield Guard(f"the length of {label} was changed", partial(_length_is, value, len(value)))
+        return
+    if not isinstance(value, tuple):
         yield Guard(f"the length or an element of {label} was changed", partial(_elements_are, value, _elements(value)))
+    for part in value.values() if isinstance(value, dict) else value:
+        if part is not value:
+            yield from _container(label, part)
 
 
 def _elements(value: Any) -> list[Any]:

@@ -73,6 +73,7 @@ class StepCapture:
         sources: where values from outside come from, by the serial of their node.
         aliases: pairs of places that held the same value.
         absent: handles, by identity, that had no gradient from before when it was asked for.
+        asked: handles, by identity, of which it was asked whether they want gradients.
         gradients: the handles that owned a gradient from before, by the identity of that gradient.
         called_modules: the modules called, each with its version before the call.
         forced: whether a value was needed before the end.
@@ -84,6 +85,7 @@ class StepCapture:
         self.sources: dict[int, Source] = {}
         self.aliases: set[tuple[Source, Source]] = set()
         self.absent: dict[int, Tensor] = {}
+        self.asked: dict[int, Tensor] = {}
         self.gradients: dict[int, Tensor] = {}
         self.called_modules: dict[int, tuple[Any, int]] = {}
         self.functions: list[Any] = []
@@ -116,6 +118,11 @@ class StepCapture:
         known = self.sources.setdefault(node.serial, source)
         if known is not source and known != source and known.kind != "argument":
             self.aliases.add((known, source))
+
+    def asks(self, handle: Tensor) -> None:
+        """Remember that the step may depend on whether a tensor wants gradients."""
+        if handle.node.serial < self.start:
+            self.asked[id(handle)] = handle
 
     def called(self, module: Any) -> None:
         """Remember a module and its version."""

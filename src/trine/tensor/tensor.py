@@ -64,6 +64,9 @@ class Tensor(Value):
         Raises:
             DTypeError: set on integers or bools.
         """
+        capture = CURRENT.get().capture
+        if capture is not None:
+            capture.asks(self)
         return self._requires or bool(self.node.flags & TRACKED)
 
     @requires_grad.setter
