@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import trine
 from tests.numerics import interpreter as exact
 from tests.numerics.interpreter import FLOAT32, FLOATS, INTEGERS, Float, Integer
 from trine import dtypes
@@ -431,3 +432,12 @@ def test_promotion_of_python_scalars_keeps_integer_squares_integer_and_float_exp
     assert (x**2.0).dtype is dtypes.float32
     assert (asarray([True]) ** 2).dtype is dtypes.int64
     assert FLOAT32.name == e.where(asarray(True), 1, 2.5).dtype.name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_numpys_scalars_are_as_weak_as_pythons(dtype: str) -> None:
+    x = trine.ones((2,), dtype=dtype)
+    for number in (np.float64(8.0), np.sqrt(64), np.float32(8.0), np.int64(8)):
+        for result in (x / number, number / x, x * number):
+            assert result.dtype is x.dtype
+    assert (trine.asarray([1], dtype="int8") + np.int64(3)).dtype is trine.int8

@@ -214,3 +214,10 @@ def test_integers_want_no_gradient() -> None:
     assert refused(DTypeError, lambda: trine.asarray([1, 2], requires_grad=True))[0] == (
         "requires_grad: only floats carry gradients, not int64"
     )
+
+
+def test_the_gradient_of_std_is_zero_where_the_variance_is() -> None:
+    x = trine.asarray([[1.0, 1.0], [1.0, 3.0]], requires_grad=True)
+    x.std(axis=1).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.0, 0.0], [-0.5, 0.5]]

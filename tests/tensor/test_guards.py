@@ -383,3 +383,83 @@ def test_a_replay_breaks_no_guard_of_its_own() -> None:
     for _ in range(6):
         step(x)
     assert (step.recorded, step.broken) == (2, "")
+
+
+class _Scale:
+    """A plain object of the user's."""
+
+    factor = 2.0
+
+    def times(self, x: trine.Tensor) -> trine.Tensor:
+        return x * self.factor
+
+    def __call__(self, x: trine.Tensor) -> trine.Tensor:
+        return self.times(x)
+
+
+class _Encoder(nn.Module):
+    """A Module that is used but not called."""
+
+    def __init__(self) -> None:
+        self.factor = 2.0
+
+    def encode(self, x: trine.Tensor) -> trine.Tensor:
+        return x * self.factor
+
+
+def _three(step: Any, *args: Any) -> float:
+    """The value once the step is replayed."""
+    return [step(trine.ones(()), *args).item() for _ in range(3)][-1]
+
+
+@pytest.mark.parametrize("form", ["call", "method", "closure", "argument", "partial"])
+def test_an_attribute_of_a_plain_object_is_guarded(form: str) -> None:
+    scale = _Scale()
+    forms: dict[str, Any] = {
+        "call": scale,
+        "method": scale.times,
+        "closure": lambda x: scale(x),
+        "argument": lambda x, s: s.times(x),
+        "partial": partial(lambda s, x: s.times(x), scale),
+    }
+    step, args = trine.compile(forms[form]), (scale,) if form == "argument" else ()
+    assert _three(step, *args) == 2.0
+    scale.factor = 5.0
+    assert step(trine.ones(()), *args).item() == 5.0
+
+
+def test_an_attribute_of_a_module_that_is_used_and_not_called_is_guarded() -> None:
+    encoder = _Encoder()
+    for step in (trine.compile(encoder.encode), trine.compile(lambda x: encoder.encode(x))):
+        encoder.factor = 2.0
+        assert _three(step) == 2.0
+        encoder.factor = 5.0
+        assert step(trine.ones(())).item() == 5.0
+
+
+def test_containers_are_guarded_inside_of_containers() -> None:
+    weights = {"encoder": {"w": trine.asarray(2.0)}, "rest": ([3.0],)}
+    step = trine.compile(lambda x: x * weights["encoder"]["w"] + weights["rest"][0][0])
+    assert _three(step) == 5.0
+    weights["encoder"]["w"] = trine.asarray(7.0)
+    assert step(trine.ones(())).item() == 10.0
+    weights["rest"][0][0] = 1.0
+    assert step(trine.ones(())).item() == 8.0
+
+
+def test_asking_whether_a_tensor_wants_gradients_is_guarded() -> None:
+    a = trine.asarray(2.0, requires_grad=True)
+    step = trine.compile(lambda x: x * a if a.requires_grad else x)
+    a.requires_grad = False
+    assert _three(step) == 1.0
+    a.requires_grad = True
+    assert step(trine.ones(())).item() == 2.0
+
+
+def test_arguments_that_are_equal_and_mean_something_else_are_other_arguments() -> None:
+    step = trine.compile(lambda x, k: x / trine.asarray(float(k)))
+    assert _three(step, np.float32(0.0)) == float("inf")
+    assert step(trine.ones(()), np.float32(-0.0)).item() == -float("inf")
+    step = trine.compile(lambda x, k: x * (10 if next(iter(k)) is True else 1))
+    assert _three(step, frozenset([1])) == 1.0
+    assert step(trine.ones(()), frozenset([True])).item() == 10.0

@@ -72,10 +72,10 @@ def operand(value: V | Scalar, like: Value, where: str = "operand") -> V:
         if isinstance(value, Dim):  # a symbolic size counts as the integer it will be
             return source(SizeValue(value, dtypes.weak(0, like.dtype)), like)
         if isinstance(value, np.generic) and type(value.item()) in _SCALARS:  # as weak as Python's
-            return operand(value.item(), like, where)  # type: ignore[return-value]  # its class
+            return operand(value.item(), like, where)  # type: ignore[no-any-return]  # its class
         if isinstance(value, np.ndarray) and value.ndim == 0:
             buffer = np.array(value)
-            return wrap(Node(CONSTANT, (), Type((), dtypes.dtype(buffer.dtype)), 0, None, buffer), like)  # type: ignore[no-any-return]  # its class
+            return wrap(Node(CONSTANT, (), Type((), dtypes.dtype(buffer.dtype)), 0, None, buffer), like)
         raise no_tensor(where, value)
     return wrap(literal(value, dtypes.weak(value, like.dtype)), like)  # type: ignore[no-any-return]  # its class
 

@@ -470,8 +470,10 @@ def var(x: V, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool =
 
 
 def std(x: V, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> V:
-    """The square root of the variance over `axis`."""
-    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    """The square root of the variance over `axis`; its gradient is 0 where the variance is."""
+    spread = var(x, axis=axis, correction=correction, keepdims=keepdims)
+    flat = equal(spread, 0)
+    return where(flat, 0, sqrt(where(flat, 1, spread)))
 
 
 def _running_axis(where: str, axis: int | None, x: Value) -> int:

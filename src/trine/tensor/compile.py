@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import update_wrapper
 from threading import RLock
 from types import MethodType
@@ -28,6 +29,7 @@ from trine.tensor.tensor import Tensor, to_tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_BY_VALUE: Final = frozenset((bool, int, str, bytes))  # others count by identity: equal need not mean the same
 KINDS_KEPT: Final = 32  # kinds of calls of one function
 VARIANTS_KEPT: Final = 4  # recordings of one kind: with and without gradients from before, for example
 
@@ -81,6 +83,11 @@ class Call:
                     self.inputs.append(x)
                 parts.append((number[id(x)], x.type, x.node.flags & TRACKED))
         self.key = (structure, tuple(parts), context.grad, context.training, context.policy)
+
+    @property
+    def static(self) -> list[Any]:
+        """The arguments that are no tensors."""
+        return [leaf for leaf in self.leaves if not isinstance(leaf, Tensor)]
 
     def opened(self) -> tuple[Any, list[Tensor]]:
         """The arguments with a handle of the function's own for each input, and those handles."""
@@ -174,7 +181,7 @@ class Compiled(Generic[P, R]):
         """Compare with the recording before, compute, keep."""
         before = self._unconfirmed(call.key)
         try:
-            entry = Entry(self._name, recording, fresh, guards(self.function, recording))
+            entry = Entry(self._name, recording, fresh, guards(self.function, recording, call.static))
             entry.confirmed = entry.segmented
             if before is not None and not entry.segmented:
                 self._compare(before, entry)
@@ -240,13 +247,11 @@ def _on(node: Node) -> Node:
 
 def _static(value: Any) -> Any:
     """What stands for an argument that is no tensor: numbers and texts by value and type, 0.0 apart from -0.0."""
-    if isinstance(value, float):
-        return (type(value), value.hex())
-    try:
-        hash(value)
-    except TypeError:
-        return Same(value)
-    return (type(value), value)
+    if isinstance(value, float | np.floating):
+        return (type(value), float(value).hex())
+    if isinstance(value, np.integer | np.bool_):
+        return (type(value), value.item())
+    return (type(value), value) if type(value) in _BY_VALUE or isinstance(value, Enum) else Same(value)
 
 
 def compile(function: Callable[P, R]) -> Compiled[P, R]:

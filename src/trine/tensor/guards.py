@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from inspect import getattr_static
 from types import CellType, CodeType, FunctionType, MethodType
@@ -37,12 +37,12 @@ class Guard(NamedTuple):
     state: bool = False
 
 
-def guards(function: Callable[..., Any], recording: Recording) -> list[Guard]:
+def guards(function: Callable[..., Any], recording: Recording, static: Sequence[Any] = ()) -> list[Guard]:
     """The guards of a recording: modules, tensors, and the variables and objects that its functions may read."""
     capture = recording.capture
     found = list(_tensors(capture))
     scan = _Scan(found)
-    scan.all([function, *capture.functions, *(module for module, _ in capture.called_modules.values())])
+    scan.all([function, *static, *capture.functions, *(module for module, _ in capture.called_modules.values())])
     return found
 
 

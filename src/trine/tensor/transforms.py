@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from trine import tree
+from trine import dtypes, tree
 from trine.autodiff.batching import batch
 from trine.autodiff.reverse import gradients
 from trine.context import CURRENT, using
 from trine.errors import ArgumentError, DTypeError, ShapeError, Site
 from trine.ir.graph import ABSTRACT, TRACKED, Node, Type, reach
-from trine.ops.base import IDENTITY, Placeholder, literal, user_site
+from trine.ops.base import CONSTANT, IDENTITY, Placeholder, literal, user_site
 from trine.ops.movement import broadcast_to, moveaxis
+from trine.ops.region import Watch
 from trine.shapes import Size
-from trine.tensor.journal import Transaction
 from trine.tensor.tensor import Tensor, to_tensor
 
 
@@ -187,6 +187,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> C
         if len(axes) != len(args):
             raise ArgumentError("vmap", f"in_axes has an entry for each of {len(axes)} arguments, {len(args)} came",
                                 got=str(in_axes)).locate(Site(*user_site()))  # fmt: skip
+        start = Node(CONSTANT, (), Type((), dtypes.float32)).serial
         holes: list[Node] = []
         actual: list[Node] = []
         inner = []
@@ -207,13 +208,11 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> C
             inner.append(tree.unflatten(structure, handles))
         if size is None:
             raise ShapeError("vmap", "no argument is batched", got=str(in_axes)).locate(Site(*user_site()))
-        undo = Transaction()
-        with using(journal=undo):
+        watch = Watch("vmap", start, CURRENT.get().capture)
+        with using(journal=watch, capture=watch):  # state and random draws would be the same for every example
             result = function(*inner)
         leaves, structure = tree.flatten(result)
-        outputs = [to_tensor(leaf).node for leaf in leaves]  # before handles from outside are pointed back
-        undo.rollback()
-        nodes = batch(outputs, holes, actual, size)
+        nodes = batch([to_tensor(leaf).node for leaf in leaves], holes, actual, size)
         return tree.unflatten(structure, [moveaxis(Tensor(n), 0, out_axes) for n in nodes])
 
     return batched
