@@ -904,3 +904,12 @@ def test_layers_refuse_with_the_users_line(name: str) -> None:
     with pytest.raises(kind, match=text) as error:
         call()
     assert "\n  at test_layers.py:" in str(error.value)
+
+
+def test_an_empty_batch_is_refused_in_training_and_leaves_the_statistics() -> None:
+    layer = nn.BatchNormalization()
+    layer(trine.ones((2, 3)))
+    with pytest.raises(ShapeError, match="an empty batch has no statistics"):
+        layer(trine.ones((0, 3)), training=True)
+    assert layer.moving_mean.tolist() == [0.0] * 3
+    assert layer(trine.ones((0, 3))).shape == (0, 3)

@@ -221,3 +221,18 @@ def test_the_gradient_of_std_is_zero_where_the_variance_is() -> None:
     x.std(axis=1).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
+
+
+def test_state_re_bound_inside_grad_keeps_no_history() -> None:
+    state = trine.zeros(())
+
+    def counted(x: trine.Tensor) -> trine.Tensor:
+        state.assign(state * 0.5 + x)
+        return x * x
+
+    slope = trine.grad(counted)
+    for _ in range(50):
+        slope(trine.asarray(1.0)).item()
+        state.item()
+    assert not state.requires_grad
+    assert not state.node.inputs

@@ -612,7 +612,7 @@ def test_a_number_that_changes_is_refused_with_the_way_out() -> None:
     assert lines[2:] == [
         "  got: a replay would repeat the first",
         "  try: pass what changes as an argument, keep it in a tensor that is re-bound with assign(), or leave "
-        "trine.compile away",
+        "trine.compile away (in fit: run_eagerly=True)",
     ]
 
 

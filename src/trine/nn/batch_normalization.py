@@ -105,6 +105,9 @@ class BatchNormalization(Module):
         if self.is_training(training) and self.trainable:
             channel = self.axis % x.ndim
             axes = [i for i in range(x.ndim) if i != channel]
+            if any(x.shape[i] == 0 for i in axes):
+                raise shape_error(self, "an empty batch has no statistics to train with", got=str(x.type),
+                                  fix="leave batches of size 0 out")  # fmt: skip
             centre, variance = moments(x, axes, mask=None if mask is None else self._wide(mask, x))
             self._move(self.moving_mean, centre)
             self._move(self.moving_variance, variance)

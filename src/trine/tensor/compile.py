@@ -217,10 +217,10 @@ class Compiled(Generic[P, R]):
             return
         entry.attempts = before.attempts if moved else before.attempts + 1
         if entry.attempts > 1:
+            fix = "pass what changes as an argument, keep it in a tensor that is re-bound with assign(), or leave "
+            fix += "trine.compile away (in fit: run_eagerly=True)"
             raise CaptureError(self._name, f"two calls record different steps: {difference}",
-                               got="a replay would repeat the first",
-                               fix="pass what changes as an argument, keep it in a tensor that is re-bound with "
-                               "assign(), or leave trine.compile away").locate(Site(*user_site()))  # fmt: skip
+                               got="a replay would repeat the first", fix=fix).locate(Site(*user_site()))  # fmt: skip
 
     @property
     def _name(self) -> str:

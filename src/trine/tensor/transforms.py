@@ -19,6 +19,7 @@ from trine.ops.base import CONSTANT, IDENTITY, Placeholder, literal, user_site
 from trine.ops.movement import broadcast_to, moveaxis
 from trine.ops.region import Watch
 from trine.shapes import Size
+from trine.tensor.journal import Transaction
 from trine.tensor.tensor import Tensor, to_tensor
 
 
@@ -80,8 +81,8 @@ def value_and_grad(
             raise ArgumentError("grad", f"argnums is out of range: arguments count from 0 to {len(args) - 1}",
                                 got=f"argnums={argnums}").locate(Site(*user_site()))  # fmt: skip
         chosen = [n % len(args) for n in numbers]
-        outer = CURRENT.get().grad
-        with using(grad=True):
+        outer, watch = CURRENT.get().grad, Transaction(CURRENT.get().journal)
+        with using(grad=True, journal=watch):
             sources, leaves, changed = _opened(args, chosen)
             result = function(*changed, **kwargs)
             value = result[0] if has_aux else result
@@ -90,7 +91,8 @@ def value_and_grad(
             slopes = gradients([value.node], [seed], leaves)
         zeros = [s if s is not None else broadcast_to(literal(0, leaf.dtype), leaf.shape)
                  for s, leaf in zip(slopes, leaves, strict=True)]  # fmt: skip
-        _close(leaves, sources, [value.node, *zeros, *_nodes(result)], outer)
+        state = [handle.node for handle, *_ in watch.before.values()]
+        _close(leaves, sources, [value.node, *zeros, *_nodes(result), *state], outer)
         found = _grouped(args, chosen, [Tensor(s) for s in zeros])
         return result, found[0] if single else tuple(found)
 
