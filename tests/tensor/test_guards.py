@@ -463,3 +463,25 @@ def test_arguments_that_are_equal_and_mean_something_else_are_other_arguments() 
     step = trine.compile(lambda x, k: x * (10 if next(iter(k)) is True else 1))
     assert _three(step, frozenset([1])) == 1.0
     assert step(trine.ones(()), frozenset([True])).item() == 10.0
+
+
+def test_containers_that_hold_each_other_are_guarded_once() -> None:
+    inner: dict[str, Any] = {}
+    outer = [inner]
+    inner["outer"] = outer
+    step = trine.compile(lambda x: x * len(outer) + len(inner))
+    assert _three(step) == 2.0
+    inner["more"] = 0
+    assert step(trine.ones(())).item() == 3.0
+
+
+def test_a_module_inside_of_others_is_guarded_once() -> None:
+    model = nn.Sequential([nn.Sequential([nn.Sequential([nn.Dense(1)])])])
+    model(trine.ones((1, 1)))
+    step = trine.compile(model)
+    for _ in range(3):
+        step(trine.ones((1, 1)))
+    (entries,) = step._entries.values()
+    texts = [guard.broken for guard in entries[0].guards]
+    assert texts.count("Dense was changed") == 1
+    assert texts.count("Sequential was changed") == 3

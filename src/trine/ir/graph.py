@@ -43,6 +43,11 @@ class Type(NamedTuple):
         return f"{self.dtype.code}{format_shape(self.shape)}"
 
 
+def moment() -> int:
+    """A serial that parts the nodes made before this call from those made after it."""
+    return _serial()
+
+
 def single(kind: Any) -> bool:
     """Whether a node's type is that of one value, not a tuple of types."""
     return isinstance(kind, Type)

@@ -15,7 +15,7 @@ import numpy as np
 from trine.context import CURRENT, Capture, using
 from trine.dtypes import DType
 from trine.errors import CaptureError, Site
-from trine.ir.graph import ABSTRACT, TRACKED, Graph, Node, Type, Value, reach
+from trine.ir.graph import ABSTRACT, TRACKED, Graph, Node, Type, Value, moment, reach
 from trine.ops.base import IDENTITY, LITERAL, Placeholder, differentiable, user_site, wrap
 
 _HOLE: Final = Placeholder()
@@ -203,7 +203,7 @@ def record(
     Raises:
         CaptureError: the function re-binds a handle from outside, or asks for a value that depends on a placeholder.
     """
-    start = Node(_HOLE, (), Type((), None), 0).serial  # type: ignore[arg-type]  # only marks the beginning
+    start = moment()
     kinds = list(types)
     flags = [kind.dtype.is_float for kind in kinds] if tracked is None else tracked
     holes = [Node(_HOLE, (), t, ABSTRACT | (TRACKED if f else 0)) for t, f in zip(kinds, flags, strict=True)]

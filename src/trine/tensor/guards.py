@@ -58,6 +58,7 @@ class _Scan:
         self.found = found
         self.names: set[str] = set()
         self._seen: dict[int, Any] = {}  # holds what it names, so that no identity is given out twice
+        self._containers: dict[int, Any] = {}  # likewise, those that have their guard
         self._objects: list[Any] = []
 
     def all(self, values: list[Any]) -> None:
@@ -88,25 +89,44 @@ class _Scan:
         plain = _plain(value)
         if plain is not None:
             self.names.update(_global_names(plain.__code__))
-            return _variables(plain, self.found)
+            return _variables(plain, self)
         if _is_users(value if isinstance(value, type) else type(value)):
             self._objects.append(value)
             inside = [part for name, part in getattr(value, "__dict__", {}).items() if not name.startswith("__")]
             for part in inside:
-                self.found.extend(_container("an attribute", part))
+                self.container("an attribute", part)
             return [*inside, *_methods(type(value))]
         return []
 
     def _module(self, root: Any) -> list[Any]:
         reached: list[Any] = []
         for module in root.modules():
+            if module is not root and id(module) in self._seen:
+                continue
+            self._seen[id(module)] = module
             kind = type(module)
             self.found.append(Guard(f"{kind.__name__} was changed", partial(_version_is, module, module.version)))
             for label, value in vars(module).items():
-                self.found.extend(_container(f"{kind.__name__}.{label}", value))
+                self.container(f"{kind.__name__}.{label}", value)
             reached.extend(value for label, value in vars(module).items() if not label.startswith("_"))
             reached.extend(_methods(kind))
         return reached
+
+    def container(self, label: str, value: Any) -> None:
+        """Guard lists and dicts by identity and length; short ones by what they hold, too, and containers in them."""
+        pending = [] if label.startswith("__") else [value]
+        while pending and len(self._containers) < VALUES_WATCHED:
+            part = pending.pop()
+            if not isinstance(part, list | tuple | dict) or id(part) in self._containers:
+                continue
+            self._containers[id(part)] = part
+            if len(part) <= ELEMENTS_WATCHED:
+                text, same = "length or an element", partial(_elements_are, part, _elements(part))
+                pending.extend(part.values() if isinstance(part, dict) else part)
+            else:
+                text, same = "length", partial(_length_is, part, len(part))
+            if not isinstance(part, tuple):
+                self.found.append(Guard(f"the {text} of {label} was changed", same))
 
 
 def _methods(kind: type) -> list[Any]:
@@ -192,28 +212,28 @@ def _plain(function: Any) -> FunctionType | None:
     return function
 
 
-def _variables(function: FunctionType, found: list[Guard]) -> list[Any]:
+def _variables(function: FunctionType, scan: _Scan) -> list[Any]:
     """Add guards of the cells, globals and defaults that a function reads; return their values."""
     name = function.__qualname__
     values: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for value in values:
-        found.extend(_container(f"a default of {name}", value))
+        scan.container(f"a default of {name}", value)
     keywords = dict(function.__kwdefaults__ or {})
     same = partial(_defaults_are, function, function.__defaults__, keywords)
-    found.append(Guard(f"the defaults of {name} were changed", same))
-    found.append(Guard(f"the code of {name} was changed", partial(_code_is, function, function.__code__)))
+    scan.found.append(Guard(f"the defaults of {name} were changed", same))
+    scan.found.append(Guard(f"the code of {name} was changed", partial(_code_is, function, function.__code__)))
     for label, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         value = _content(cell)
         values.append(value)
-        found.append(Guard(f"the variable {label} of {name} was re-bound", partial(_cell_is, cell, value)))
-        found.extend(_container(label, value))
+        scan.found.append(Guard(f"the variable {label} of {name} was re-bound", partial(_cell_is, cell, value)))
+        scan.container(label, value)
     names = function.__globals__
     for label in _global_names(function.__code__):
         if label in names:
             value = names[label]
             values.append(value)
-            found.append(Guard(f"the global {label} was re-bound", partial(_global_is, names, label, value)))
-            found.extend(_container(label, value))
+            scan.found.append(Guard(f"the global {label} was re-bound", partial(_global_is, names, label, value)))
+            scan.container(label, value)
     return values
 
 
@@ -249,21 +269,6 @@ def _defaults_are(function: FunctionType, defaults: Any, keywords: dict[str, Any
 
 def _code_is(function: FunctionType, code: CodeType) -> bool:
     return function.__code__ is code
-
-
-def _container(label: str, value: Any) -> Iterator[Guard]:
-    """Lists and dicts count by identity and length; short ones by what they hold, too, containers in them included."""
-    if not isinstance(value, list | tuple | dict) or label.startswith("__"):
-        return
-    if len(value) > ELEMENTS_WATCHED:
-        if not isinstance(value, tuple):
-            yield Guard(f"the length of {label} was changed", partial(_length_is, value, len(value)))
-        return
-    if not isinstance(value, tuple):
-        yield Guard(f"the length or an element of {label} was changed", partial(_elements_are, value, _elements(value)))
-    for part in value.values() if isinstance(value, dict) else value:
-        if part is not value:
-            yield from _container(label, part)
 
 
 def _elements(value: Any) -> list[Any]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from trine import tree
 from trine.context import CURRENT, using
-from trine.ir.graph import TRACKED, Leaf, Node
-from trine.ops.base import CONSTANT, IDENTITY, LITERAL
+from trine.ir.graph import TRACKED, Leaf, Node, moment
+from trine.ops.base import IDENTITY, LITERAL
 from trine.tensor.journal import Transaction
 from trine.tensor.tensor import Tensor
 
@@ -171,7 +171,7 @@ def record(
     capture = StepCapture(journal)
     for position, node in enumerate(nodes):
         capture.argument(node, position)
-    capture.start = Node(CONSTANT, (), None).serial
+    capture.start = moment()
     try:
         with using(capture=capture, journal=journal):
             returned = function(*args, **kwargs)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from trine import dtypes, tree
+from trine import tree
 from trine.autodiff.batching import batch
 from trine.autodiff.reverse import gradients
 from trine.context import CURRENT, using
 from trine.errors import ArgumentError, DTypeError, ShapeError, Site
-from trine.ir.graph import ABSTRACT, TRACKED, Node, Type, reach
-from trine.ops.base import CONSTANT, IDENTITY, Placeholder, literal, user_site
+from trine.ir.graph import ABSTRACT, TRACKED, Node, Type, moment, reach
+from trine.ops.base import IDENTITY, Placeholder, literal, user_site
 from trine.ops.movement import broadcast_to, moveaxis
 from trine.ops.region import Watch
 from trine.shapes import Size
@@ -189,7 +189,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> C
         if len(axes) != len(args):
             raise ArgumentError("vmap", f"in_axes has an entry for each of {len(axes)} arguments, {len(args)} came",
                                 got=str(in_axes)).locate(Site(*user_site()))  # fmt: skip
-        start = Node(CONSTANT, (), Type((), dtypes.float32)).serial
+        start = moment()
         holes: list[Node] = []
         actual: list[Node] = []
         inner = []
